@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::operation::{Ask, Found, Operation, only};
 
 /// Longest content of a commit that is answered, in bytes: answers are held in memory.
-const MAX_COMMIT_BYTES: u64 = 4 << 20;
+pub const MAX_COMMIT_BYTES: u64 = 4 << 20;
 
 /// Id of an object in a repository of this format, in full.
 pub fn object_id(text: &str, format: Format) -> Option<ObjectId> {
@@ -52,12 +52,26 @@ pub async fn has_readable(ask: &Ask<'_>, state: PushState, id: ObjectId, kind: K
 }
 
 fn is_readable(state: &PushState, id: ObjectId, kind: Kind) -> std::result::Result<bool, PackError> {
+    are_readable(state, &[id], kind)
+}
+
+/// Returns true if clients may read all these objects, and the objects are of this kind. Blocks the thread.
+///
+/// # Errors
+/// A pack cannot be read.
+pub fn are_readable(state: &PushState, ids: &[ObjectId], kind: Kind) -> std::result::Result<bool, PackError> {
     let view = &state.view;
     if view.refs.len() == state.refs.len() {
-        let Some(location) = view.packs.locate(&id) else { return Ok(false) };
-        return Ok(finder(&view.packs)?.kind(location)? == kind);
+        let finder = finder(&view.packs)?;
+        for id in ids {
+            let Some(location) = view.packs.locate(id) else { return Ok(false) };
+            if finder.kind(location)? != kind {
+                return Ok(false);
+            }
+        }
+        return Ok(true);
     }
-    let required = [Required { id, kind: Some(kind) }];
+    let required: Vec<Required> = ids.iter().map(|id| Required { id: *id, kind: Some(kind) }).collect();
     Ok(unproven(view, &PackSet::new(view.format), &[], &[], &required)?.is_empty())
 }
 
@@ -201,8 +215,11 @@ async fn commit(ask: &Ask<'_>, state: PushState, id: ObjectId) -> Result<Option<
     }
 }
 
-/// Texts that are not UTF-8 have replacement characters.
-fn describe(id: ObjectId, content: &[u8], format: Format) -> Result<Value> {
+/// The structure `Commit` of the content of a commit. Texts that are not UTF-8 have replacement characters.
+///
+/// # Errors
+/// The commit is malformed.
+pub fn describe(id: ObjectId, content: &[u8], format: Format) -> Result<Value> {
     let damaged = |error: &dyn std::fmt::Display| {
         tracing::error!(%id, %error, "a commit cannot be read");
         ApiError::unavailable()

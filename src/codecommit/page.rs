@@ -54,6 +54,11 @@ impl Page {
         self.after.as_deref()
     }
 
+    /// Most items of the page.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// The page of `items`, which begin behind [`Page::after`] and have keys that name their places.
     pub fn show<T>(
         &self,
@@ -70,9 +75,14 @@ impl Page {
             last = Some(key(&item));
             shown.push(show(item));
         }
+        self.answer(shown, last.filter(|_| items.peek().is_some()))
+    }
+
+    /// The page with these items, and the key of the next one.
+    pub fn answer(&self, shown: Vec<Value>, next: Option<String>) -> Value {
         let mut answer = Map::from_iter([(self.result.to_owned(), Value::Array(shown))]);
-        if let Some(last) = last.filter(|_| items.peek().is_some()) {
-            let token = URL_SAFE_NO_PAD.encode([&self.digest[..], last.as_bytes()].concat());
+        if let Some(next) = next {
+            let token = URL_SAFE_NO_PAD.encode([&self.digest[..], next.as_bytes()].concat());
             answer.insert(self.token.to_owned(), token.into());
         }
         Value::Object(answer)
@@ -93,7 +103,8 @@ fn digest(operation: &str, input: &Input, principal: &str, token: &str, limit: O
     digest
 }
 
-fn foreign() -> ApiError {
+/// The token is not one of the list. Clients can make tokens up: what their keys name has to be visible to the client.
+pub fn foreign() -> ApiError {
     let text = "The token is not one of this list: begin again without one.";
     ApiError::new("InvalidContinuationTokenException", 400, text)
 }

@@ -19,6 +19,9 @@ pub enum NoCreation {
     Quota(String),
 }
 
+/// Permit to compute, until it is dropped.
+pub type ComputePermit = Box<dyn Send>;
+
 /// Repositories at work on a host: its cache of open ones, the rules for pushes, and the code that acts on changes.
 #[async_trait]
 pub trait Repositories: Send + Sync + fmt::Debug {
@@ -47,6 +50,9 @@ pub trait Repositories: Send + Sync + fmt::Debug {
     /// # Errors
     /// The commands failed as a whole.
     async fn push(&self, item: &HeadItem, commands: Vec<Command>, actor: &str) -> Result<Pushed>;
+
+    /// Waits for a permit to compute, in fair shares between clients; `None` if the host has too many requests.
+    async fn begin_compute(&self) -> Option<ComputePermit>;
 
     /// Announces a change that was committed without [`Repositories::push`].
     fn committed(&self, item: &HeadItem);

@@ -8,7 +8,7 @@ use gitferry_api::Result;
 use serde_json::Value;
 
 use crate::operation::{Ask, perform};
-use crate::{branches, objects, repositories, tags, updates};
+use crate::{branches, differences, files, history, objects, repositories, tags, updates};
 
 /// An operation that is served.
 pub struct Served {
@@ -32,6 +32,10 @@ table! {
     branches::GetBranch,
     branches::ListBranches,
     branches::UpdateDefaultBranch,
+    differences::GetDifferences,
+    files::GetFile,
+    files::GetFolder,
+    history::ListFileCommitHistory,
     objects::BatchGetCommits,
     objects::GetBlob,
     objects::GetCommit,

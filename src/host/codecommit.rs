@@ -8,14 +8,16 @@ use gix::hash::Kind as Format;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::admission::permits::PermitPool;
 use crate::announcer::Announcer;
+use crate::client::Client;
 use crate::push::create_on_push::Creation;
 use crate::push::policies::PushPolicies;
 use crate::quotas::Quotas;
 use crate::request::refusal::Refusal;
 use crate::views::Views;
 use gitferry_api::JsonApi;
-use gitferry_codecommit::{CodeCommit, NoCreation, Repositories, Settings};
+use gitferry_codecommit::{CodeCommit, ComputePermit, NoCreation, Repositories, Settings};
 use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
 use gitferry_engine::region::push::{PushPolicy, PushProgress, PushState, PushStates, Pushed, Serving};
 use gitferry_engine::region::{Region, RegionError, Result};
@@ -33,6 +35,7 @@ pub(crate) struct ApiRepositories {
     pub announcer: Announcer,
     pub quotas: Arc<Quotas>,
     pub creation: Arc<Creation>,
+    pub compute: Arc<PermitPool>,
 }
 
 impl ApiRepositories {
@@ -74,6 +77,11 @@ impl Repositories for ApiRepositories {
             let _ = done.send(push.run(commands, &runtime));
         })?;
         pushed.await.map_err(|_| std::io::Error::other("the thread of a push ended early"))?
+    }
+
+    async fn begin_compute(&self) -> Option<ComputePermit> {
+        let permit = self.compute.acquire(Client::current().key(), None).await.ok()?;
+        Some(Box::new(permit))
     }
 
     fn committed(&self, item: &HeadItem) {

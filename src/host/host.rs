@@ -9,7 +9,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use tokio::sync::watch;
 
-use super::admission::AdmissionMetrics;
+use super::admission::{AdmissionMetrics, compute_pool};
 use super::announcer::Announcer;
 use super::apis::ApiDoor;
 use super::auth::Authenticator;
@@ -23,7 +23,7 @@ use super::forward::push::Forwarding;
 use super::frontier::Frontiers;
 use super::head::DefaultBranches;
 use super::lfs::{Endpoints, LfsService, Repositories};
-use super::metrics::{self, Metrics, MetricsPage, Observer};
+use super::metrics::{self, Metrics, MetricsPage, Observer, QueueMetrics};
 use super::push::Pushes;
 use super::push::create_on_push::{Creation, Upstream};
 use super::push::destination::Destinations;
@@ -241,6 +241,7 @@ fn services(
         announcer: announcer.clone(),
         quotas: quotas.clone(),
         creation: creation.clone(),
+        compute: compute_pool(QueueMetrics::default()),
     };
     let api_queues = AdmissionMetrics { requests: metrics.queue("apis"), ..AdmissionMetrics::default() };
     let apis = ApiDoor::new(options.apis, repositories.apis(options.codecommit), &limits, api_queues);

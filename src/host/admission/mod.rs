@@ -61,15 +61,11 @@ impl Admission {
         limits: &HostLimits,
         metrics: AdmissionMetrics,
     ) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let compute = (processors * COMPUTE_PER_PROCESSOR).max(MIN_COMPUTE);
-        let reserved = compute.div_ceil(RESERVED_FRACTION);
         let requests = FairShare::new(requests, requests / RESERVED_FRACTION, limits.waiting);
-        let compute = FairShare::new(compute + reserved, reserved, usize::MAX);
         Admission {
             requests: PermitPool::new(requests, metrics.requests),
             longest_wait,
-            compute: PermitPool::new(compute, metrics.compute),
+            compute: compute_pool(metrics.compute),
         }
     }
 
@@ -90,6 +86,15 @@ impl Admission {
     pub async fn wait_until_idle(&self) {
         self.requests.wait_until_empty().await;
     }
+}
+
+/// Permits to compute, for as many requests as the processors can run. Their queue is unbounded: requests that wait are
+/// admitted already.
+pub fn compute_pool(metrics: QueueMetrics) -> Arc<PermitPool> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let compute = (processors * COMPUTE_PER_PROCESSOR).max(MIN_COMPUTE);
+    let reserved = compute.div_ceil(RESERVED_FRACTION);
+    PermitPool::new(FairShare::new(compute + reserved, reserved, usize::MAX), metrics)
 }
 
 /// A request in progress. Dropping the last clone admits another request.

@@ -1,5 +1,6 @@
 """Clients of CodeCommit whose answers are compared with botocore's own model of the API, member by member."""
 
+import base64
 import http.client
 import json
 import os
@@ -91,6 +92,8 @@ def walk(value, shape, path):
         assert isinstance(value, int) and not isinstance(value, bool), (path, value)
     elif kind == "boolean":
         assert isinstance(value, bool), (path, value)
+    elif kind == "blob":
+        assert len(base64.b64decode(value, validate=True)) <= shape.metadata.get("max", 10**9), path
     else:
         assert isinstance(value, str), (path, value)
         facts = shape.metadata

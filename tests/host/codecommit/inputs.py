@@ -11,10 +11,13 @@ ARN = f"arn:aws:codecommit:{REGION}:{ACCOUNT}:none"
 GOOD = {
     "repositoryName": "none", "oldName": "none", "newName": "other", "branchName": "b", "defaultBranchName": "b",
     "commitId": COMMITS[0], "commitIds": [COMMITS[0]], "blobId": COMMITS[2], "resourceArn": ARN, "tags": {"a": "b"},
-    "tagKeys": ["a"], "kmsKeyId": "k", "repositoryNames": ["none"],
+    "tagKeys": ["a"], "kmsKeyId": "k", "repositoryNames": ["none"], "folderPath": "p", "afterCommitSpecifier": "b",
+    "filePath": "p",
 }
 # Members that the service requires, and the model does not.
 ALSO_REQUIRED = {"GetBranch": ["repositoryName", "branchName"]}
+# Members for which the model has no exception.
+WITHOUT_EXCEPTION = {("ListFileCommitHistory", "filePath")}
 # Operations of this boto3 that are newer than the model of the host.
 NEWER = {"GetBlobDifferences"}
 # A value of another type for each.
@@ -36,11 +39,14 @@ for name in MODEL.operation_names:
     for member in required:
         status, answer = raw(name, {key: value for key, value in good.items() if key != member})
         said = answer["__type"]
+        if (name, member) in WITHOUT_EXCEPTION:
+            assert said == "ValidationException", (name, member, answer)
+            continue
         assert said in codes and said.endswith("RequiredException"), (name, member, answer)
         # The exception is about this member.
         about = {"repositoryName": "RepositoryName", "oldName": "RepositoryName", "newName": "RepositoryName"}
         word = about.get(member, member[0].upper() + member[1:].replace("default", "").replace("Ids", "").replace("Keys", "Key"))
-        word = {"DefaultBranchName": "BranchName", "KmsKeyId": "EncryptionKey", "Tags": "TagsMap"}.get(word, word)
+        word = {"DefaultBranchName": "BranchName", "KmsKeyId": "EncryptionKey", "Tags": "TagsMap", "FilePath": "Path", "FolderPath": "Path", "AfterCommitSpecifier": "Commit"}.get(word, word)
         assert said.startswith(word), (name, member, said)
     for member, of in shape.members.items():
         status, answer = raw(name, {**good, member: WRONG[of.type_name]})

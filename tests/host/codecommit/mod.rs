@@ -1,5 +1,7 @@
 //! CodeCommit's API at hosts with an account, seen by boto3, by raw requests, the AWS CLI and Git.
 
+mod content;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -36,6 +38,7 @@ fn script(pair: &Pair, commits: &[String; 3], name: &str) -> String {
     let mut command = Command::new(python);
     command.arg(folder.join(name)).args(gitferry_codecommit::served_operations());
     command.env("PYTHONDONTWRITEBYTECODE", "1").env("COMMITS", commits.join(" "));
+    command.env("SOURCE", pair.path("source"));
     command.env("ENDPOINT", endpoint(pair, US)).env("REPLICA", endpoint(pair, EU));
     command.env("REGION", REGIONS[US]).env("REPLICA_REGION", REGIONS[EU]);
     command.env("ADMINISTRATOR", administrator(pair).to_string()).env("ACCOUNT", account(pair));

@@ -135,6 +135,16 @@ assert found["Arn"] == f"arn:aws:codecommit:{REPLICA_REGION}:{ACCOUNT}:newer", f
 assert there.list_tags_for_resource(resourceArn=found["Arn"])["tags"] == {"team": "web", "cost": "7"}
 assert there.list_branches(**app)["branches"] == cc.list_branches(**app)["branches"]
 assert there.get_commit(commitId=second, **app)["commit"] == commit
+reads = (
+    ("get_differences", {"beforeCommitSpecifier": first, "afterCommitSpecifier": second}),
+    ("get_file", {"filePath": "file", "commitSpecifier": second}),
+    ("get_folder", {"folderPath": "", "commitSpecifier": second}),
+    ("list_file_commit_history", {"filePath": "file", "commitSpecifier": second}),
+)
+for name, parameters in reads:
+    answers = [getattr(region, name)(**parameters, **app) for region in (cc, there)]
+    one, two = [{key: value for key, value in answer.items() if key != "ResponseMetadata"} for answer in answers]
+    assert one == two and blob in str(one), (name, one, two)
 writes = (
     (there.create_repository, {"repositoryName": "elsewhere"}),
     (there.delete_repository, app),

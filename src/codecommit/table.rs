@@ -8,7 +8,7 @@ use gitferry_api::Result;
 use serde_json::Value;
 
 use crate::operation::{Ask, perform};
-use crate::{branches, objects, repositories, tags, updates};
+use crate::{branches, edits, merges, objects, repositories, tags, updates};
 
 /// An operation that is served.
 pub struct Served {
@@ -32,6 +32,12 @@ table! {
     branches::GetBranch,
     branches::ListBranches,
     branches::UpdateDefaultBranch,
+    edits::CreateCommit,
+    edits::DeleteFile,
+    edits::PutFile,
+    merges::MergeBranchesByFastForward,
+    merges::MergeBranchesBySquash,
+    merges::MergeBranchesByThreeWay,
     objects::BatchGetCommits,
     objects::GetBlob,
     objects::GetCommit,

@@ -11,14 +11,15 @@ ARN = f"arn:aws:codecommit:{REGION}:{ACCOUNT}:none"
 GOOD = {
     "repositoryName": "none", "oldName": "none", "newName": "other", "branchName": "b", "defaultBranchName": "b",
     "commitId": COMMITS[0], "commitIds": [COMMITS[0]], "blobId": COMMITS[2], "resourceArn": ARN, "tags": {"a": "b"},
-    "tagKeys": ["a"], "kmsKeyId": "k", "repositoryNames": ["none"],
+    "tagKeys": ["a"], "kmsKeyId": "k", "repositoryNames": ["none"], "fileContent": "YQ==", "filePath": "a",
+    "parentCommitId": COMMITS[0], "sourceCommitSpecifier": "a", "destinationCommitSpecifier": "b",
 }
 # Members that the service requires, and the model does not.
 ALSO_REQUIRED = {"GetBranch": ["repositoryName", "branchName"]}
 # Operations of this boto3 that are newer than the model of the host.
 NEWER = {"GetBlobDifferences"}
 # A value of another type for each.
-WRONG = {"string": 7, "list": "x", "map": ["x"], "structure": "x", "boolean": "true", "integer": "1", "long": "1"}
+WRONG = {"string": 7, "list": "x", "map": ["x"], "structure": "x", "boolean": "true", "integer": "1", "long": "1", "blob": 7}
 
 for name in MODEL.operation_names:
     if name in NEWER:
@@ -40,7 +41,7 @@ for name in MODEL.operation_names:
         # The exception is about this member.
         about = {"repositoryName": "RepositoryName", "oldName": "RepositoryName", "newName": "RepositoryName"}
         word = about.get(member, member[0].upper() + member[1:].replace("default", "").replace("Ids", "").replace("Keys", "Key"))
-        word = {"DefaultBranchName": "BranchName", "KmsKeyId": "EncryptionKey", "Tags": "TagsMap"}.get(word, word)
+        word = {"DefaultBranchName": "BranchName", "KmsKeyId": "EncryptionKey", "Tags": "TagsMap", "FilePath": "Path", "SourceCommitSpecifier": "Commit", "DestinationCommitSpecifier": "Commit"}.get(word, word)
         assert said.startswith(word), (name, member, said)
     for member, of in shape.members.items():
         status, answer = raw(name, {**good, member: WRONG[of.type_name]})

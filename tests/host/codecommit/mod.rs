@@ -62,6 +62,17 @@ fn botocore_judges_every_operation_in_both_regions() {
 }
 
 #[test]
+fn git_judges_edits_and_merges() {
+    let (pair, commits) = pair();
+    assert!(script(&pair, &commits, "edits.py").contains("edits and merges hold"));
+    let log = pair.log();
+    assert!(!log.contains("panicked"), "{log}");
+    for region in REGIONS {
+        pair.ok(&["verify", "app", "--region", region]);
+    }
+}
+
+#[test]
 fn inputs_and_rights_are_checked_to_the_letter() {
     let (pair, commits) = pair();
     assert!(script(&pair, &commits, "inputs.py").contains("inputs and rights hold"));

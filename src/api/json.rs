@@ -31,9 +31,8 @@ pub trait JsonApi: Send + Sync + fmt::Debug {
     /// Service of the API.
     fn service(&self) -> Service;
 
-    /// Most bytes of the body of an operation. The default is [`MAX_BODY_BYTES`], and less than that is not asked for.
-    fn most_body_bytes(&self, operation: &str) -> usize {
-        let _ = operation;
+    /// Most bytes of the body of an operation, of this name: [`MAX_BODY_BYTES`] or more.
+    fn most_body_bytes(&self, _: &str) -> usize {
         MAX_BODY_BYTES
     }
 

@@ -109,7 +109,8 @@ impl Operation for CreateBranch {
             let text = format!("There is no commit {id}.");
             return Err(ApiError::new("CommitDoesNotExistException", 400, text));
         }
-        let pushed = push(ask, &item, Command { name: name.as_bstr().to_owned(), old: None, new: Some(id) }, None).await?;
+        let pushed =
+            push(ask, &item, Command { name: name.as_bstr().to_owned(), old: None, new: Some(id) }, None).await?;
         match pushed.rejection {
             None => Ok(Value::Null),
             Some(Rejection::Stale) => Err(exists()),

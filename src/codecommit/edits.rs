@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gitferry_api::{ApiError, Demand, Result, shown};
-use gitferry_content::ContentError;
 use gitferry_content::edit::{self, Edit, EditError, Edited, FileMetadata, PutFile as Put, SourceFile};
 use gitferry_engine::ledger::head::HeadItem;
 use gitferry_engine::region::push::PushState;
@@ -16,9 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::branches::{MAX_ATTEMPTS, ref_of, tip};
-use crate::commits::{
-    Bytes, CommitError, FileMode, Made, Signature, mode_name, path_to_read, path_to_write, publish,
-};
+use crate::commits::{Bytes, CommitError, FileMode, Made, Signature, mode_name, path_to_read, path_to_write, publish};
 use crate::describe::BRANCHES;
 use crate::edit_source::{of_content, with_reader};
 use crate::failure::{no_branch, no_repository, not_allowed};
@@ -93,10 +90,10 @@ async fn check_parent(
     let missing = |parent| fail("ParentCommitDoesNotExistException", format!("There is no commit {parent}."));
     match (tip(refs, name), parent) {
         (Some(tip), Some(parent)) if tip == parent => Ok(Some(tip)),
-        (Some(_), Some(parent)) => match has_readable(ask, state.clone(), parent, Kind::Commit).await? {
-            true => Err(outdated(branch, parent)),
-            false => missing(parent),
-        },
+        (Some(_), Some(parent)) => {
+            let is_known = has_readable(ask, state.clone(), parent, Kind::Commit).await?;
+            if is_known { Err(outdated(branch, parent)) } else { missing(parent) }
+        }
         (Some(tip), None) => {
             let text = format!("{} has commits: parentCommitId has to be its newest, {tip}.", shown(branch));
             fail("ParentCommitIdRequiredException", text)
@@ -202,12 +199,7 @@ impl Operation for PutFile {
             branch: &self.branch_name,
             parent: self.parent_commit_id.as_deref(),
             edit: Edit { put: vec![put], ..Edit::default() },
-            signature: Signature::new(
-                ask,
-                self.name.as_deref(),
-                self.email.as_deref(),
-                self.commit_message.as_deref(),
-            ),
+            signature: Signature::new(ask, self.name.as_deref(), self.email.as_deref(), self.commit_message.as_deref()),
         };
         let Done { commit, edited } = change.make(ask, only(found)?).await?;
         answer_on_file(commit, &edited, edited.added.iter().chain(&edited.updated))
@@ -248,12 +240,7 @@ impl Operation for DeleteFile {
                 keep_empty_folders: self.keep_empty_folders,
                 ..Edit::default()
             },
-            signature: Signature::new(
-                ask,
-                self.name.as_deref(),
-                self.email.as_deref(),
-                self.commit_message.as_deref(),
-            ),
+            signature: Signature::new(ask, self.name.as_deref(), self.email.as_deref(), self.commit_message.as_deref()),
         };
         let Done { commit, edited } = change.make(ask, only(found)?).await?;
         let mut answer = answer_on_file(commit, &edited, edited.deleted.iter())?;
@@ -287,7 +274,7 @@ struct PutFileEntry {
 
 impl PutFileEntry {
     fn put(&self) -> Result<Put> {
-        let source = |source: &SourceFileSpecifier| {
+        let source = |source: &SourceFileSpecifier| -> Result<SourceFile> {
             Ok(SourceFile { path: path_to_read(&source.file_path)?, is_move: source.is_move })
         };
         Ok(Put {

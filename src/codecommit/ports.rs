@@ -47,13 +47,8 @@ pub trait Repositories: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// The commands failed as a whole.
-    async fn push(
-        &self,
-        item: &HeadItem,
-        commands: Vec<Command>,
-        pack: Option<Vec<u8>>,
-        actor: &str,
-    ) -> Result<Pushed>;
+    async fn push(&self, item: &HeadItem, commands: Vec<Command>, pack: Option<Vec<u8>>, actor: &str)
+    -> Result<Pushed>;
 
     /// Announces a change that was committed without [`Repositories::push`].
     fn committed(&self, item: &HeadItem);

@@ -52,12 +52,7 @@ impl ApiDoor {
         [metrics, large]: [AdmissionMetrics; 2],
     ) -> Self {
         let admission = |requests, metrics| Admission::with_capacity(requests, limits.longest_wait, limits, metrics);
-        ApiDoor {
-            apis,
-            json,
-            admission: admission(MAX_REQUESTS, metrics),
-            large: admission(MAX_LARGE_REQUESTS, large),
-        }
+        ApiDoor { apis, json, admission: admission(MAX_REQUESTS, metrics), large: admission(MAX_LARGE_REQUESTS, large) }
     }
 
     /// Most bytes of the body of a request: its API says so, if it has one. The signature covers the body, so that it
@@ -87,10 +82,9 @@ impl ApiDoor {
         if length.is_some_and(|length| length > most as u64) {
             return Err(too_large(most));
         }
-        let (admission, longest) = match most > MAX_BODY_BYTES {
-            true => (&self.large, LARGE_BODY_TIMEOUT),
-            false => (&self.admission, BODY_TIMEOUT),
-        };
+        let is_large = most > MAX_BODY_BYTES;
+        let (admission, longest) =
+            if is_large { (&self.large, LARGE_BODY_TIMEOUT) } else { (&self.admission, BODY_TIMEOUT) };
         let slot = admission.admit().await?;
         let reading = tokio::time::timeout(longest, read(body, most, slot.clone()));
         let body = reading.await.map_err(|_| Refusal::IdleTimeout)??;

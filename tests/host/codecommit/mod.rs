@@ -15,7 +15,7 @@ use crate::apis::{BOTO3, account, administrator, endpoint};
 const SETTINGS: &str =
     "codecommit = { page_items = 2, batch_items = 3, clone_url_http = \"https://git.example/clone/{name}\" }\n";
 /// Branches that nobody pushes to.
-const POLICY: &str = "[[push_policies]]\nrepositories = [\"app\"]\n\
+const POLICY: &str = "[[push_policies]]\nrepositories = [\"app\", \"closed\"]\n\
                       protect = [{ refs = [\"refs/heads/closed/*\"], forbid = [\"push\"] }]\n";
 
 /// A pair with the repository `app`, which has two commits on `main`; with their ids and that of the newer file.

@@ -35,7 +35,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 pub struct ApiRequest<'a> {
     /// Everything that authentication reads; the payload is the hash of `body`.
     pub parts: RequestParts<'a>,
-    /// The body, of at most [`MAX_BODY_BYTES`](crate::MAX_BODY_BYTES).
+    /// The body, of at most [`MAX_BODY_BYTES`](crate::MAX_BODY_BYTES), or [`JsonApi::most_body_bytes`].
     pub body: &'a [u8],
     /// Id of the request, in the log and in the answer.
     pub id: &'a str,

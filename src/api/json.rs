@@ -7,6 +7,7 @@ use gitferry_audit::Entry;
 use gitferry_iam::Authenticated;
 use serde_json::Value;
 
+use crate::MAX_BODY_BYTES;
 use crate::call::Call;
 use crate::error::Result;
 use crate::service::Service;
@@ -29,6 +30,11 @@ pub struct Asked<'a> {
 pub trait JsonApi: Send + Sync + fmt::Debug {
     /// Service of the API.
     fn service(&self) -> Service;
+
+    /// Most bytes of the body of an operation, of this name: [`MAX_BODY_BYTES`] or more.
+    fn most_body_bytes(&self, _: &str) -> usize {
+        MAX_BODY_BYTES
+    }
 
     /// Answers a request, and fills in `call` as facts are known. Null is the result of an operation without one.
     ///

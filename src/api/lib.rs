@@ -38,5 +38,6 @@ pub use service::Service;
 pub use sts::OPERATIONS as STS_OPERATIONS;
 pub use sts::issuers::{IssuerKeys, IssuerSettings};
 
-/// Largest body of a request, in bytes: a policy of the greatest length (131,072 characters), percent-encoded, and more.
+/// Largest body of a request, in bytes, unless a [`JsonApi`] takes a larger one for its operation: a policy of the
+/// greatest length (131,072 characters), percent-encoded, and more.
 pub const MAX_BODY_BYTES: usize = 1 << 20;

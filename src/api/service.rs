@@ -29,7 +29,7 @@ impl Service {
     }
 
     /// Service and operation of a header `X-Amz-Target`; `None` for services that the host does not have.
-    pub(crate) fn of_target(target: &str) -> Option<(Service, &str)> {
+    pub fn of_target(target: &str) -> Option<(Service, &str)> {
         Some((Service::CodeCommit, target.strip_prefix(CODECOMMIT_TARGET)?))
     }
 

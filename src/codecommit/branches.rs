@@ -19,14 +19,14 @@ use crate::objects::{has_readable, object_id};
 use crate::operation::{Ask, Found, Operation, only};
 use crate::page::Page;
 
-/// Attempts to delete a branch that is being pushed to.
-const MAX_ATTEMPTS: usize = 16;
+/// Attempts to change a branch that is being pushed to.
+pub const MAX_ATTEMPTS: usize = 16;
 
 /// Ref of a branch.
 ///
 /// # Errors
 /// `InvalidBranchNameException` for a name that no branch can have.
-fn ref_of(branch: &str) -> Result<RefName> {
+pub fn ref_of(branch: &str) -> Result<RefName> {
     let invalid = |reason: String| ApiError::new("InvalidBranchNameException", 400, reason);
     let is_id = |length: usize| branch.len() == length && branch.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_id(40) || is_id(64) {
@@ -39,7 +39,7 @@ fn ref_of(branch: &str) -> Result<RefName> {
 }
 
 /// Commit of a branch that clients see.
-fn tip(refs: &RefTable, name: &RefName) -> Option<ObjectId> {
+pub fn tip(refs: &RefTable, name: &RefName) -> Option<ObjectId> {
     refs.find(name.as_bstr()).and_then(|entry| refs.object(&entry))
 }
 
@@ -48,15 +48,18 @@ fn info(branch: &str, tip: ObjectId) -> Value {
     json!({ "branchName": branch, "commitId": tip.to_string() })
 }
 
-/// Changes one ref under the rules for pushes.
-async fn push(ask: &Ask<'_>, item: &HeadItem, command: Command) -> Result<Pushed> {
+/// Changes one ref, with the objects of a pack, under the rules for pushes.
+///
+/// # Errors
+/// The push failed as a whole.
+pub async fn push(ask: &Ask<'_>, item: &HeadItem, command: Command, pack: Option<Vec<u8>>) -> Result<Pushed> {
     let workshop = ask.workshop;
-    let pushed = workshop.repositories.push(item, vec![command], &ask.actor).await;
+    let pushed = workshop.repositories.push(item, vec![command], pack, &ask.actor).await;
     pushed.map_err(|error| workshop.failed(&item.head.name, &error))
 }
 
 /// Answer to a refusal of the rules for pushes.
-fn refusal(pushed: &Pushed, rejection: Rejection) -> ApiError {
+pub fn refusal(pushed: &Pushed, rejection: Rejection) -> ApiError {
     let reason = pushed.report.refs.iter().find_map(|outcome| outcome.result.as_ref().err());
     let reason = reason.or(pushed.report.unpack.as_ref().err()).map_or(rejection.name(), String::as_str);
     match rejection {
@@ -106,7 +109,8 @@ impl Operation for CreateBranch {
             let text = format!("There is no commit {id}.");
             return Err(ApiError::new("CommitDoesNotExistException", 400, text));
         }
-        let pushed = push(ask, &item, Command { name: name.as_bstr().to_owned(), old: None, new: Some(id) }).await?;
+        let pushed =
+            push(ask, &item, Command { name: name.as_bstr().to_owned(), old: None, new: Some(id) }, None).await?;
         match pushed.rejection {
             None => Ok(Value::Null),
             Some(Rejection::Stale) => Err(exists()),
@@ -146,7 +150,7 @@ impl Operation for DeleteBranch {
                 return Err(ApiError::new("DefaultBranchCannotBeDeletedException", 400, text));
             }
             let command = Command { name: name.as_bstr().to_owned(), old: Some(old), new: None };
-            let pushed = push(ask, &item, command).await?;
+            let pushed = push(ask, &item, command, None).await?;
             match pushed.rejection {
                 None => return Ok(json!({ "deletedBranch": info(&self.branch_name, old) })),
                 // A push came first.

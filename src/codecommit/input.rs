@@ -40,6 +40,11 @@ pub fn audited(model: &Model, operation: &Operation, input: &Input) -> Value {
     Value::Object(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
+/// Returns true if an operation takes contents of files.
+pub fn has_content(model: &Model, operation: &Operation) -> bool {
+    operation.input.iter().any(|member| Checker { model, operation }.is_bytes(&member.kind))
+}
+
 /// Returns true if a result has members of the operation's output alone; null stands for a result without any.
 pub fn is_result(operation: &Operation, result: &Value) -> bool {
     match result {

@@ -73,7 +73,7 @@ pub fn only(found: Vec<Found>) -> Result<HeadItem> {
 
 /// Authorizes and answers a request.
 pub async fn perform<O: Operation>(ask: &Ask<'_>) -> Result<Value> {
-    let operation: O = serde_json::from_value(Value::Object(ask.input.clone())).map_err(|error| {
+    let operation: O = O::deserialize(&ask.input).map_err(|error| {
         tracing::error!(operation = ask.operation.name, %error, "an input that the model accepts cannot be read");
         ApiError::unavailable()
     })?;

@@ -44,12 +44,14 @@ pub trait Repositories: Send + Sync + fmt::Debug {
     /// As of [`Repositories::refs`].
     async fn state(&self, item: &HeadItem) -> Result<PushState>;
 
-    /// Changes refs by commands without objects of their own, which all apply or none, under the rules for pushes to the
-    /// repository. Rights on single refs are not asked for: the API has decided on its own action.
+    /// Changes refs by commands, which all apply or none, under the rules for pushes to the repository. `pack` has the
+    /// objects that come with them; `None` for commands without objects of their own. Rights on single refs are not asked
+    /// for: the API has decided on its own action.
     ///
     /// # Errors
     /// The commands failed as a whole.
-    async fn push(&self, item: &HeadItem, commands: Vec<Command>, actor: &str) -> Result<Pushed>;
+    async fn push(&self, item: &HeadItem, commands: Vec<Command>, pack: Option<Vec<u8>>, actor: &str)
+    -> Result<Pushed>;
 
     /// Waits for a permit to compute, in fair shares between clients; `None` if the host has too many requests.
     async fn begin_compute(&self) -> Option<ComputePermit>;

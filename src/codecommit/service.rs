@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use gitferry_api::{ApiError, Asked, Call, JsonApi, Result, Service, shown};
+use gitferry_api::{ApiError, Asked, Call, JsonApi, MAX_BODY_BYTES, Result, Service, shown};
+use gitferry_content::limits::MAX_COMMIT_BYTES;
 use gitferry_engine::ledger::change::Actor;
 use gitferry_engine::region::Region;
 use serde_json::Value;
@@ -15,6 +16,10 @@ use crate::ports::Repositories;
 use crate::settings::Settings;
 use crate::table::find;
 use crate::workshop::Workshop;
+
+/// Largest body of an operation with contents of files, in bytes: all contents of a commit in Base64, and what other
+/// operations have.
+const MAX_CONTENT_BODY_BYTES: usize = (MAX_COMMIT_BYTES as usize).div_ceil(3) * 4 + MAX_BODY_BYTES;
 
 /// The API of CodeCommit on the repositories of a region.
 #[derive(Debug)]
@@ -33,6 +38,14 @@ impl CodeCommit {
 impl JsonApi for CodeCommit {
     fn service(&self) -> Service {
         Service::CodeCommit
+    }
+
+    fn most_body_bytes(&self, operation: &str) -> usize {
+        let served = model().operation(operation).filter(|operation| find(operation.name).is_some());
+        match served {
+            Some(operation) if input::has_content(model(), operation) => MAX_CONTENT_BODY_BYTES,
+            _ => MAX_BODY_BYTES,
+        }
     }
 
     async fn answer(&self, asked: &Asked<'_>, call: &mut Call) -> Result<Value> {
@@ -73,6 +86,7 @@ fn is_known(of_operation: bool, code: &str) -> bool {
                 | "InternalFailure"
                 | "OperationNotAllowedException"
                 | "ServiceUnavailable"
+                | "ValidationError"
                 | "ValidationException"
         )
 }

@@ -8,7 +8,7 @@ use gitferry_api::Result;
 use serde_json::Value;
 
 use crate::operation::{Ask, perform};
-use crate::{branches, differences, files, history, objects, repositories, tags, updates};
+use crate::{branches, differences, edits, files, history, merges, objects, repositories, tags, updates};
 
 /// An operation that is served.
 pub struct Served {
@@ -33,9 +33,15 @@ table! {
     branches::ListBranches,
     branches::UpdateDefaultBranch,
     differences::GetDifferences,
+    edits::CreateCommit,
+    edits::DeleteFile,
+    edits::PutFile,
     files::GetFile,
     files::GetFolder,
     history::ListFileCommitHistory,
+    merges::MergeBranchesByFastForward,
+    merges::MergeBranchesBySquash,
+    merges::MergeBranchesByThreeWay,
     objects::BatchGetCommits,
     objects::GetBlob,
     objects::GetCommit,

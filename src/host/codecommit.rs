@@ -64,7 +64,13 @@ impl Repositories for ApiRepositories {
         Ok(self.views.open_read(item).await?.state().clone())
     }
 
-    async fn push(&self, item: &HeadItem, commands: Vec<Command>, actor: &str) -> Result<Pushed> {
+    async fn push(
+        &self,
+        item: &HeadItem,
+        commands: Vec<Command>,
+        pack: Option<Vec<u8>>,
+        actor: &str,
+    ) -> Result<Pushed> {
         let states = States { views: self.views.clone(), name: item.head.name.clone(), id: item.id };
         let push = ApiPush { host: self.clone(), states, format: item.head.format, actor: actor.to_owned() };
         let runtime = Handle::current();
@@ -74,7 +80,7 @@ impl Repositories for ApiRepositories {
         thread.spawn(move || {
             let _within = span.enter();
             // The request may be gone; the change is committed or not all the same.
-            let _ = done.send(push.run(commands, &runtime));
+            let _ = done.send(push.run(commands, pack, &runtime));
         })?;
         pushed.await.map_err(|_| std::io::Error::other("the thread of a push ended early"))?
     }
@@ -102,7 +108,7 @@ impl Repositories for ApiRepositories {
     }
 }
 
-/// A push without objects of its own, on its thread.
+/// A push on its thread.
 struct ApiPush {
     host: ApiRepositories,
     states: States,
@@ -111,14 +117,18 @@ struct ApiPush {
 }
 
 impl ApiPush {
-    fn run(self, commands: Vec<Command>, runtime: &Handle) -> Result<Pushed> {
-        let ApiRepositories { region, policies, announcer, views, .. } = &self.host;
+    fn run(self, commands: Vec<Command>, pack: Option<Vec<u8>>, runtime: &Handle) -> Result<Pushed> {
+        let ApiRepositories { region, policies, announcer, views, quotas, .. } = &self.host;
         let request = PushRequest::atomic(commands);
-        let policy =
-            PushPolicy { authorizer: None, mirror: false, ..PushPolicy::clone(policies.of(&self.states.name)) };
+        let policy = PushPolicy {
+            authorizer: None,
+            storage: quotas.on_packs(),
+            mirror: false,
+            ..PushPolicy::clone(policies.of(&self.states.name))
+        };
         let serving = Serving { region, runtime, policy: &policy, actor: &self.actor, request: &request };
         // Git's clients send a pack without objects with refs to objects that the server has, too.
-        let mut pack = Cursor::new(empty_pack(self.format));
+        let mut pack = Cursor::new(pack.unwrap_or_else(|| empty_pack(self.format)));
         let pushed = serving.push(&self.states, &mut pack, &PushProgress::default())?;
         if let Some(item) = &pushed.item {
             announcer.committed(item);

@@ -243,7 +243,8 @@ fn services(
         creation: creation.clone(),
         compute: compute_pool(QueueMetrics::default()),
     };
-    let api_queues = AdmissionMetrics { requests: metrics.queue("apis"), ..AdmissionMetrics::default() };
+    let api_queues = ["apis", "apis_large"]
+        .map(|name| AdmissionMetrics { requests: metrics.queue(name), ..AdmissionMetrics::default() });
     let apis = ApiDoor::new(options.apis, repositories.apis(options.codecommit), &limits, api_queues);
     let repositories =
         Repositories::new(region.clone(), creation, forwarder, urls.clone(), announcer.clone(), quotas.clone());

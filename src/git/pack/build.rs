@@ -13,6 +13,19 @@ use super::stream::{BuiltPack, PackStream};
 /// Bytes of the write buffer.
 const BUFFER_BYTES: usize = 256 * 1024;
 
+/// Writes a pack of these objects to memory.
+pub fn pack_in_memory(format: Format, objects: &[(Kind, &[u8])]) -> Result<Vec<u8>, PackError> {
+    let write = || {
+        let count = u32::try_from(objects.len()).map_err(|_| Fault::File("it has too many objects".to_owned()))?;
+        let mut stream = PackStream::new(Vec::new(), format, count)?;
+        for (kind, data) in objects {
+            stream.whole(*kind, data)?;
+        }
+        stream.finish().map(|(_, bytes)| bytes)
+    };
+    write().map_err(|fault| fault.of(Path::new("a pack in memory")))
+}
+
 /// Writer of a pack (version 2) to a file, entry by entry. The number of entries is fixed in advance, as it is part of
 /// the header and of the checksum.
 pub struct PackWriter {

@@ -39,7 +39,7 @@ mod unpack;
 pub use append::append_bases;
 pub(crate) use append::truncate;
 pub use arrive::{Arrival, ArrivalLimits, arrive};
-pub use build::PackWriter;
+pub use build::{PackWriter, pack_in_memory};
 pub use check::{CheckedPack, check_arrived, check_gathered, check_pack};
 pub use content::Content;
 pub use end::PackEnd;

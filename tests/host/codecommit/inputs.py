@@ -12,7 +12,8 @@ GOOD = {
     "repositoryName": "none", "oldName": "none", "newName": "other", "branchName": "b", "defaultBranchName": "b",
     "commitId": COMMITS[0], "commitIds": [COMMITS[0]], "blobId": COMMITS[2], "resourceArn": ARN, "tags": {"a": "b"},
     "tagKeys": ["a"], "kmsKeyId": "k", "repositoryNames": ["none"], "folderPath": "p", "afterCommitSpecifier": "b",
-    "filePath": "p",
+    "filePath": "a", "fileContent": "YQ==", "parentCommitId": COMMITS[0], "sourceCommitSpecifier": "a",
+    "destinationCommitSpecifier": "b",
 }
 # Members that the service requires, and the model does not.
 ALSO_REQUIRED = {"GetBranch": ["repositoryName", "branchName"]}
@@ -21,7 +22,7 @@ WITHOUT_EXCEPTION = {("ListFileCommitHistory", "filePath")}
 # Operations of this boto3 that are newer than the model of the host.
 NEWER = {"GetBlobDifferences"}
 # A value of another type for each.
-WRONG = {"string": 7, "list": "x", "map": ["x"], "structure": "x", "boolean": "true", "integer": "1", "long": "1"}
+WRONG = {"string": 7, "list": "x", "map": ["x"], "structure": "x", "boolean": "true", "integer": "1", "long": "1", "blob": 7}
 
 for name in MODEL.operation_names:
     if name in NEWER:
@@ -46,7 +47,7 @@ for name in MODEL.operation_names:
         # The exception is about this member.
         about = {"repositoryName": "RepositoryName", "oldName": "RepositoryName", "newName": "RepositoryName"}
         word = about.get(member, member[0].upper() + member[1:].replace("default", "").replace("Ids", "").replace("Keys", "Key"))
-        word = {"DefaultBranchName": "BranchName", "KmsKeyId": "EncryptionKey", "Tags": "TagsMap", "FilePath": "Path", "FolderPath": "Path", "AfterCommitSpecifier": "Commit"}.get(word, word)
+        word = {"DefaultBranchName": "BranchName", "KmsKeyId": "EncryptionKey", "Tags": "TagsMap", "FilePath": "Path", "FolderPath": "Path", "AfterCommitSpecifier": "Commit", "SourceCommitSpecifier": "Commit", "DestinationCommitSpecifier": "Commit"}.get(word, word)
         assert said.startswith(word), (name, member, said)
     for member, of in shape.members.items():
         status, answer = raw(name, {**good, member: WRONG[of.type_name]})

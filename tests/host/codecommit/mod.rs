@@ -17,7 +17,7 @@ use crate::apis::{BOTO3, account, administrator, endpoint};
 const SETTINGS: &str =
     "codecommit = { page_items = 2, batch_items = 3, clone_url_http = \"https://git.example/clone/{name}\" }\n";
 /// Branches that nobody pushes to.
-const POLICY: &str = "[[push_policies]]\nrepositories = [\"app\"]\n\
+const POLICY: &str = "[[push_policies]]\nrepositories = [\"app\", \"closed\"]\n\
                       protect = [{ refs = [\"refs/heads/closed/*\"], forbid = [\"push\"] }]\n";
 
 /// A pair with the repository `app`, which has two commits on `main`; with their ids and that of the newer file.
@@ -59,6 +59,17 @@ fn botocore_judges_every_operation_in_both_regions() {
     assert_eq!((&newest["actor"], &newest["origin"]), (&actor.into(), &"127.0.0.1".into()), "{newest}");
     let shown = pair.ok(&["repo", "show", "app", "--region", REGIONS[US], "--json"]);
     assert!(shown.contains("refs/heads/old"), "{shown}");
+    for region in REGIONS {
+        pair.ok(&["verify", "app", "--region", region]);
+    }
+}
+
+#[test]
+fn git_judges_edits_and_merges() {
+    let (pair, commits) = pair();
+    assert!(script(&pair, &commits, "edits.py").contains("edits and merges hold"));
+    let log = pair.log();
+    assert!(!log.contains("panicked"), "{log}");
     for region in REGIONS {
         pair.ok(&["verify", "app", "--region", region]);
     }

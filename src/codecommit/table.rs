@@ -8,7 +8,7 @@ use gitferry_api::Result;
 use serde_json::Value;
 
 use crate::operation::{Ask, perform};
-use crate::{branches, differences, files, history, objects, repositories, tags, updates};
+use crate::{branches, differences, files, history, merges, objects, repositories, tags, updates};
 
 /// An operation that is served.
 pub struct Served {
@@ -36,6 +36,7 @@ table! {
     files::GetFile,
     files::GetFolder,
     history::ListFileCommitHistory,
+    merges::GetMergeOptions,
     objects::BatchGetCommits,
     objects::GetBlob,
     objects::GetCommit,

@@ -12,7 +12,7 @@ GOOD = {
     "repositoryName": "none", "oldName": "none", "newName": "other", "branchName": "b", "defaultBranchName": "b",
     "commitId": COMMITS[0], "commitIds": [COMMITS[0]], "blobId": COMMITS[2], "resourceArn": ARN, "tags": {"a": "b"},
     "tagKeys": ["a"], "kmsKeyId": "k", "repositoryNames": ["none"], "folderPath": "p", "afterCommitSpecifier": "b",
-    "filePath": "p",
+    "filePath": "p", "sourceCommitSpecifier": "b", "destinationCommitSpecifier": "b",
 }
 # Members that the service requires, and the model does not.
 ALSO_REQUIRED = {"GetBranch": ["repositoryName", "branchName"]}
@@ -46,7 +46,8 @@ for name in MODEL.operation_names:
         # The exception is about this member.
         about = {"repositoryName": "RepositoryName", "oldName": "RepositoryName", "newName": "RepositoryName"}
         word = about.get(member, member[0].upper() + member[1:].replace("default", "").replace("Ids", "").replace("Keys", "Key"))
-        word = {"DefaultBranchName": "BranchName", "KmsKeyId": "EncryptionKey", "Tags": "TagsMap", "FilePath": "Path", "FolderPath": "Path", "AfterCommitSpecifier": "Commit"}.get(word, word)
+        word = {"DefaultBranchName": "BranchName", "KmsKeyId": "EncryptionKey", "Tags": "TagsMap", "FilePath": "Path", "FolderPath": "Path"}.get(word, word)
+        word = "Commit" if member.endswith("CommitSpecifier") else word
         assert said.startswith(word), (name, member, said)
     for member, of in shape.members.items():
         status, answer = raw(name, {**good, member: WRONG[of.type_name]})

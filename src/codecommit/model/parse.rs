@@ -81,7 +81,7 @@ fn add(operation: &mut Operation, part: &str, words: &[&'static str]) -> Option<
         ("in", words) => operation.input = members(words)?,
         ("out", words) => operation.output = members(words)?,
         ("pages", [token, result, limit @ ..]) => {
-            operation.pages = Some(Pages { token: *token, result: *result, limit: limit.first().copied() });
+            operation.pages = Some(Pages { token, result, limit: limit.first().copied() });
         }
         ("errors", codes) => {
             for code in codes {

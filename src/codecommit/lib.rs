@@ -7,9 +7,9 @@
 //! 3. `table` finds the operation, if it is served; `operation` finds the repositories that the request is about, and
 //!    demands the right on each;
 //! 4. the operation reads the host's state of a repository, or changes it (`workshop`, `ports`): `repositories`,
-//!    `updates`, `branches`, `tags`, `objects`, and what is in it
-//!    (`opened`): `files`, `differences`, `history`; `edits` and `merges` (with `resolutions`) make `commits` on
-//!    `edit_source`; with `page` and `describe` for answers;
+//!    `updates`, `branches`, `tags`, `objects`, and what is in it (`opened`): `files`, `differences`, `history`,
+//!    `merge_options`; `edits` and `merges` (with `resolutions`) make `commits` on `edit_source`; with `page` and
+//!    `describe` for answers;
 //! 5. `failure`: what errors of the engine are in this API.
 //!
 //! A change goes through the same functions as those of commands and pushes, in the ledger like any other.
@@ -24,6 +24,7 @@ mod failure;
 mod files;
 mod history;
 mod input;
+mod merge_options;
 mod merges;
 mod model;
 mod objects;

@@ -8,7 +8,7 @@ use gitferry_api::Result;
 use serde_json::Value;
 
 use crate::operation::{Ask, perform};
-use crate::{branches, differences, edits, files, history, merges, objects, repositories, tags, updates};
+use crate::{branches, differences, edits, files, history, merge_options, merges, objects, repositories, tags, updates};
 
 /// An operation that is served.
 pub struct Served {
@@ -39,6 +39,7 @@ table! {
     files::GetFile,
     files::GetFolder,
     history::ListFileCommitHistory,
+    merge_options::GetMergeOptions,
     merges::MergeBranchesByFastForward,
     merges::MergeBranchesBySquash,
     merges::MergeBranchesByThreeWay,

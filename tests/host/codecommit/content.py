@@ -14,9 +14,15 @@ LIMIT = 6 << 20
 MODES = {"100644": "NORMAL", "100755": "EXECUTABLE", "120000": "SYMLINK"}
 
 
-def git(*args):
+def run(*args):
     quiet = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    return subprocess.run(["git", "-C", os.environ["SOURCE"], *args], env=quiet, check=True, capture_output=True).stdout
+    return subprocess.run(["git", "-C", os.environ["SOURCE"], *args], env=quiet, capture_output=True)
+
+
+def git(*args):
+    done = run(*args)
+    assert done.returncode == 0, done
+    return done.stdout
 
 
 def id_of(revision):
@@ -40,11 +46,12 @@ for row in filter(None, git("ls-tree", "-r", "-z", "main").decode().split("\0"))
     found = cc.get_file(filePath=path, **app)
     found.pop("ResponseMetadata")
     assert found == {
-        "commitId": main, "blobId": id, "filePath": path, "fileMode": MODES[mode], "fileSize": len(content), "fileContent": content
+        "commitId": main, "blobId": id, "filePath": path, "fileMode": MODES[mode], "fileSize": len(content),
+        "fileContent": content,
     }, (path, found)
 for specifier, revision in (
-    ("HEAD", "main"), ("main", "main"), ("refs/heads/main", "main"), (main, "main"), ("team/topic", "team/topic"), ("v1", "v1^{}"),
-    ("refs/tags/v1", "v1^{}"), ("linear", "linear"), (id_of("main~3"), "main~3"),
+    ("HEAD", "main"), ("main", "main"), ("refs/heads/main", "main"), (main, "main"), ("team/topic", "team/topic"),
+    ("v1", "v1^{}"), ("refs/tags/v1", "v1^{}"), ("linear", "linear"), (id_of("main~3"), "main~3"),
 ):
     assert cc.get_folder(folderPath="", commitSpecifier=specifier, **app)["commitId"] == id_of(revision), specifier
 calls = (
@@ -53,7 +60,8 @@ calls = (
     (cc.list_file_commit_history, {"filePath": "dir.txt"}),
 )
 for call, parameters in calls:
-    for none in ("none", "refs/heads/none", "1" * 40, hidden, hidden[:10], "refs/internal/secret", "secret", id_of("v1"), blob):
+    absent = ("none", "refs/heads/none", "1" * 40, id_of("v1"), blob)
+    for none in (*absent, hidden, hidden[:10], "refs/internal/secret", "secret"):
         refused("CommitDoesNotExistException", call, commitSpecifier=none, **parameters, **app)
     for bad in ("a b", "main~1", "main..v1", "refs/heads/", "blob", "refs/tags/blob"):
         refused("InvalidCommitException", call, commitSpecifier=bad, **parameters, **app)
@@ -78,7 +86,8 @@ for folder in ("", "/", "dir", "/dir/", "dir/sub", "many"):
         elif kind == "commit":
             lists["subModules"].append({"commitId": id, **shown})
         else:
-            lists["symbolicLinks" if mode == "120000" else "files"].append({"blobId": id, "fileMode": MODES[mode], **shown})
+            list_of = "symbolicLinks" if mode == "120000" else "files"
+            lists[list_of].append({"blobId": id, "fileMode": MODES[mode], **shown})
     assert {name: found[name] for name in lists} == lists, found
 for path in ("none", "dir.txt", "dir/link", "dir/module", "dir.txt/x"):
     refused("FolderDoesNotExistException", cc.get_folder, folderPath=path, **app)
@@ -87,7 +96,8 @@ refused("InvalidPathException", cc.get_folder, folderPath="dir/..", **app)
 
 # Differences.
 def by_git(before, after, *paths):
-    fields = iter(git("diff", "--raw", "-z", "--no-abbrev", "--no-renames", before, after, "--", *paths).decode().split("\0"))
+    shown = git("diff", "--raw", "-z", "--no-abbrev", "--no-renames", before, after, "--", *paths)
+    fields = iter(shown.decode().split("\0"))
     for facts in filter(None, fields):
         modes, ids, letter = facts[1:].split(" ")[:2], facts.split(" ")[2:4], facts.split(" ")[4]
         path = next(fields)
@@ -111,7 +121,8 @@ def pages(call, result, limit, token, **parameters):
 
 
 EMPTY = git("hash-object", "-t", "tree", os.devnull).decode().strip()
-for before, after in (("main~1", "main"), ("linear~6", "main"), ("main", "linear~6"), ("team/topic", "main"), (EMPTY, "main"), ("main", "main")):
+compared = ("main~1", "main"), ("linear~6", "main"), ("main", "linear~6"), ("team/topic", "main"), ("main", "main")
+for before, after in (*compared, (EMPTY, "main")):
     expected = list(by_git(before, after))
     parameters = {"afterCommitSpecifier": id_of(after), **app}
     if before != EMPTY:
@@ -155,7 +166,8 @@ for key, code in (
 refused("InvalidContinuationTokenException", cc.get_differences, **{**both, "NextToken": page["NextToken"]})
 
 # Histories.
-for path, tip in (("z.txt", "linear"), ("dir/moved.txt", "linear~1"), ("dir/sub/deep.txt", "linear"), ("b \u00fc", "linear"), ("dir/exec.sh", "linear"), ("a.txt", "team/topic")):
+files = ("z.txt", "linear"), ("dir/moved.txt", "linear~1"), ("dir/sub/deep.txt", "linear"), ("b \u00fc", "linear")
+for path, tip in (*files, ("dir/exec.sh", "linear"), ("a.txt", "team/topic")):
     expected = git("log", "--follow", "--format=%H", tip, "--", path).decode().split()
     history = {"filePath": path, "commitSpecifier": id_of(tip), **app}
     for limit in (1, 2, len(expected) + 1):
@@ -181,7 +193,28 @@ refused("ValidationException", cc.list_file_commit_history, filePath="../z.txt",
 refused("InvalidMaxResultsException", cc.list_file_commit_history, filePath="z.txt", maxResults=-1, **app)
 path = base64.urlsafe_b64encode(b"z.txt").decode().rstrip("=")
 for key in (f"{hidden} {path} \n", f"{'1' * 40} {path} \n", f"{'1' * 64} {path} \n", f"{blob} {path} \n", "x"):
-    refused("InvalidContinuationTokenException", cc.list_file_commit_history, filePath="z.txt", nextToken=forged(token, key), **app)
+    made_up = {"filePath": "z.txt", "nextToken": forged(token, key), **app}
+    refused("InvalidContinuationTokenException", cc.list_file_commit_history, **made_up)
 status, answer = raw("ListFileCommitHistory", app)
 assert (status, answer["__type"]) == (400, "ValidationException"), answer
+
+# Merges.
+sides = ("linear", "main"), ("main", "linear"), ("linear", "team/topic"), ("large", "team/topic"), ("main", "main")
+for destination, source in sides:
+    [base] = git("merge-base", "--all", destination, source).decode().split()
+    ids = {"sourceCommitId": id_of(source), "destinationCommitId": id_of(destination), "baseCommitId": base}
+    merged = run("merge-tree", "--write-tree", destination, source)
+    assert merged.returncode in (0, 1), merged
+    fast = ["FAST_FORWARD_MERGE"] if base == id_of(destination) else []
+    true = ["SQUASH_MERGE", "THREE_WAY_MERGE"]
+    asked = {"sourceCommitSpecifier": source, "destinationCommitSpecifier": destination, **app}
+    by_line = cc.get_merge_options(conflictDetailLevel="LINE_LEVEL", **asked)
+    assert by_line["mergeOptions"] == fast + (true if merged.returncode == 0 else []), (destination, source, by_line)
+    assert {name: by_line[name] for name in ids} == ids, by_line
+    accepted = cc.get_merge_options(conflictResolutionStrategy="ACCEPT_SOURCE", **asked)
+    assert accepted["mergeOptions"] == fast + true, accepted
+conflict = {"sourceCommitSpecifier": "team/topic", "destinationCommitSpecifier": "linear", **app}
+assert cc.get_merge_options(**conflict)["mergeOptions"] == []
+for name in ("sourceCommitSpecifier", "destinationCommitSpecifier"):
+    refused("CommitDoesNotExistException", cc.get_merge_options, **{**asked, name: hidden})
 print("content is that of Git")

@@ -47,7 +47,8 @@ for name in MODEL.operation_names:
         # The exception is about this member.
         about = {"repositoryName": "RepositoryName", "oldName": "RepositoryName", "newName": "RepositoryName"}
         word = about.get(member, member[0].upper() + member[1:].replace("default", "").replace("Ids", "").replace("Keys", "Key"))
-        word = {"DefaultBranchName": "BranchName", "KmsKeyId": "EncryptionKey", "Tags": "TagsMap", "FilePath": "Path", "FolderPath": "Path", "AfterCommitSpecifier": "Commit", "SourceCommitSpecifier": "Commit", "DestinationCommitSpecifier": "Commit"}.get(word, word)
+        word = {"DefaultBranchName": "BranchName", "KmsKeyId": "EncryptionKey", "Tags": "TagsMap", "FilePath": "Path", "FolderPath": "Path"}.get(word, word)
+        word = "Commit" if member.endswith("CommitSpecifier") else word
         assert said.startswith(word), (name, member, said)
     for member, of in shape.members.items():
         status, answer = raw(name, {**good, member: WRONG[of.type_name]})

@@ -1,5 +1,6 @@
 """Edits and merges through boto3; real Git judges each commit."""
 
+import http.client
 import json
 import os
 import subprocess
@@ -97,6 +98,13 @@ tip = put["commitId"]
 path = cloned("new")
 assert files(path, tip) == {"docs/a b": ("100644", b"one\n"), "run": ("100755", big)}
 assert git("-C", path, "log", "-1", "--format=%an <%ae>", "trunk") == b"administrator <>\n"
+
+# Operations with contents alone have large bodies, and those have an end.
+for operation, length in (("GetBranch", (1 << 20) + 1), ("PutFile", 11 << 20)):
+    refused_body = http.client.HTTPConnection(urllib.parse.urlsplit(ENDPOINT).netloc)
+    refused_body.request("POST", "/", b" " * length, {"X-Amz-Target": f"CodeCommit_20150413.{operation}"})
+    answer = refused_body.getresponse()
+    assert answer.status == 400 and b"the body has more than" in answer.read(), (operation, answer.status)
 
 # CreateCommit: contents, copies, moves, modes, deletions, kept folders.
 commit = cc.create_commit(

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gitferry_api::{ApiError, Result};
 use gitferry_content::commit::{InvalidCommit, NewCommit, Person};
-use gitferry_content::{ContentError, InvalidPath, Mode, NewObject, Reader, RepoPath};
+use gitferry_content::{ContentError, Mode, NewObject, Reader, RepoPath};
 use gitferry_engine::ledger::head::HeadItem;
 use gitferry_engine::region::push::Rejection;
 use gitferry_git::pack::{PackError, pack_in_memory};
@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::branches::{push, refusal};
 use crate::edit_source::of_content;
+use crate::opened::invalid_path;
 use crate::operation::Ask;
 
 /// Author and message of a commit, as a request has them.
@@ -146,18 +147,6 @@ pub fn path_to_write(path: &str) -> Result<RepoPath> {
     RepoPath::to_write(path).map_err(invalid_path)
 }
 
-/// Path of a request that is to be read, or removed.
-///
-/// # Errors
-/// `InvalidPathException`.
-pub fn path_to_read(path: &str) -> Result<RepoPath> {
-    RepoPath::to_read(path).map_err(invalid_path)
-}
-
-fn invalid_path(error: InvalidPath) -> ApiError {
-    ApiError::new("InvalidPathException", 400, format!("{error}."))
-}
-
 /// Mode of a file in requests and answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -185,7 +174,7 @@ pub fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Executable => "EXECUTABLE",
         Mode::Symlink => "SYMLINK",
-        _ => "NORMAL",
+        Mode::File | Mode::Submodule | Mode::Folder => "NORMAL",
     }
 }
 

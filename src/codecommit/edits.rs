@@ -15,11 +15,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::branches::{MAX_ATTEMPTS, ref_of, tip};
-use crate::commits::{Bytes, CommitError, FileMode, Made, Signature, mode_name, path_to_read, path_to_write, publish};
+use crate::commits::{Bytes, CommitError, FileMode, Made, Signature, mode_name, path_to_write, publish};
 use crate::describe::BRANCHES;
 use crate::edit_source::{of_content, with_reader};
 use crate::failure::{no_branch, no_repository, not_allowed};
 use crate::objects::{has_readable, object_id};
+use crate::opened::path_of;
 use crate::operation::{Ask, Found, Operation, only};
 
 /// Prefix of the names of tags.
@@ -236,7 +237,7 @@ impl Operation for DeleteFile {
             branch: &self.branch_name,
             parent: Some(&self.parent_commit_id),
             edit: Edit {
-                delete: vec![path_to_read(&self.file_path)?],
+                delete: vec![path_of(&self.file_path)?],
                 keep_empty_folders: self.keep_empty_folders,
                 ..Edit::default()
             },
@@ -275,7 +276,7 @@ struct PutFileEntry {
 impl PutFileEntry {
     fn put(&self) -> Result<Put> {
         let source = |source: &SourceFileSpecifier| -> Result<SourceFile> {
-            Ok(SourceFile { path: path_to_read(&source.file_path)?, is_move: source.is_move })
+            Ok(SourceFile { path: path_of(&source.file_path)?, is_move: source.is_move })
         };
         Ok(Put {
             path: path_to_write(&self.file_path)?,
@@ -334,10 +335,10 @@ pub struct CreateCommit {
 
 impl CreateCommit {
     fn edit(&self) -> Result<Edit> {
-        let modes = self.set_file_modes.iter().map(|set| Ok((path_to_read(&set.file_path)?, set.file_mode.into())));
+        let modes = self.set_file_modes.iter().map(|set| Ok((path_of(&set.file_path)?, set.file_mode.into())));
         Ok(Edit {
             put: self.put_files.iter().map(PutFileEntry::put).collect::<Result<_>>()?,
-            delete: self.delete_files.iter().map(|file| path_to_read(&file.file_path)).collect::<Result<_>>()?,
+            delete: self.delete_files.iter().map(|file| path_of(&file.file_path)).collect::<Result<_>>()?,
             modes: modes.collect::<Result<_>>()?,
             keep_empty_folders: self.keep_empty_folders,
         })

@@ -4,27 +4,18 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gitferry_api::{ApiError, Result};
-use gitferry_content::Mode;
 use gitferry_content::folder::{Folder, FolderError, Listed, file, folder};
 use gix::bstr::ByteSlice as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::commits::mode_name;
 use crate::failure::not_allowed;
 use crate::opened::{Failure, open, path_of, path_or_root};
 use crate::operation::{Ask, Found, Operation, only};
 
 /// Most bytes of paths in the answer about a folder, which is held in memory.
 const MAX_LISTED_BYTES: usize = 32 << 20;
-
-/// `FileModeTypeEnum` of a file or symbolic link.
-fn mode_of(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Executable => "EXECUTABLE",
-        Mode::Symlink => "SYMLINK",
-        Mode::File | Mode::Submodule | Mode::Folder => "NORMAL",
-    }
-}
 
 /// The failure to find a file or folder as the API has it; `code` is that of a path which names none.
 fn failed(code: &'static str, error: FolderError) -> Failure {
@@ -67,7 +58,7 @@ impl Operation for GetFile {
                 "commitId": commit.id.to_string(),
                 "blobId": found.id.to_string(),
                 "filePath": path.as_bstr().to_str_lossy(),
-                "fileMode": mode_of(found.mode),
+                "fileMode": mode_name(found.mode),
                 "fileSize": found.size,
                 "fileContent": STANDARD.encode(&*content),
             }))
@@ -127,7 +118,7 @@ fn lists(folder: &Folder) -> Result<Value> {
     let blobs = |list: &[Listed]| -> Vec<Value> {
         let show = |entry: &Listed| {
             let mut shown = show(entry, "blobId");
-            shown["fileMode"] = mode_of(entry.mode).into();
+            shown["fileMode"] = mode_name(entry.mode).into();
             shown
         };
         list.iter().map(show).collect()
@@ -144,6 +135,7 @@ fn lists(folder: &Folder) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gitferry_content::Mode;
 
     #[test]
     fn a_folder_whose_paths_fill_the_memory_is_not_listed() {

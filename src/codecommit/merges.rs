@@ -13,17 +13,15 @@ use gitferry_engine::ledger::head::HeadItem;
 use gitferry_engine::region::push::PushState;
 use gitferry_git::refs::RefName;
 use gix::ObjectId;
-use gix::bstr::ByteSlice as _;
-use gix::objs::Kind;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::branches::{ref_of, tip};
 use crate::commits::{CommitError, Made, Signature, advance, publish};
-use crate::describe::{BRANCHES, branch_of};
+use crate::describe::BRANCHES;
 use crate::edit_source::{of_content, with_reader};
 use crate::failure::no_branch;
-use crate::objects::{has_readable, object_id};
+use crate::opened::{Opened, open};
 use crate::operation::{Ask, Found, Operation, only};
 use crate::resolutions::{Choice, ConflictResolution};
 
@@ -56,9 +54,14 @@ impl Ends {
     async fn locate(&self, ask: &Ask<'_>, item: HeadItem) -> Result<Located> {
         ask.workshop.check_writable(&item)?;
         let branch = ref_of(self.branch())?;
+        let specifiers = [&self.source_commit_specifier, &self.destination_commit_specifier].map(Clone::clone);
+        let named = move |opened: &mut Opened<'_>| {
+            let [source, destination] = &specifiers;
+            Ok([opened.commit(Some(source))?.id, opened.commit(Some(destination))?.id])
+        };
+        let [source, destination] = open(ask, &item, named).await?;
+        // Not older than what was opened, so that it has both commits.
         let state = ask.workshop.state(&item).await?;
-        let source = specified(ask, &state, &self.source_commit_specifier).await?;
-        let destination = specified(ask, &state, &self.destination_commit_specifier).await?;
         let tip = tip(&state.view.refs, &branch).ok_or_else(|| no_branch(self.branch()))?;
         if tip == destination { Ok(Located { item, state, branch, source, destination }) } else { Err(self.moved()) }
     }
@@ -71,21 +74,6 @@ impl Ends {
     fn message(&self) -> String {
         format!("Merge {} into {}", self.source_commit_specifier, self.branch())
     }
-}
-
-/// Commit of a branch, a tag, `HEAD`, a full name of a ref, or a full id.
-async fn specified(ask: &Ask<'_>, state: &PushState, specifier: &str) -> Result<ObjectId> {
-    let refs = &state.view.refs;
-    let name = if specifier == "HEAD" { branch_of(&state.view.head).unwrap_or(specifier) } else { specifier };
-    let named = [format!("{BRANCHES}{name}"), format!("refs/tags/{name}"), name.to_owned()];
-    let named = named.iter().filter(|name| name.starts_with("refs/"));
-    let found = named.filter_map(|name| refs.find(name.as_bytes().as_bstr())).find_map(|entry| refs.object(&entry));
-    let missing = || {
-        let text = format!("There is no commit {}.", shown(specifier));
-        ApiError::new("CommitDoesNotExistException", 400, text)
-    };
-    let id = found.or_else(|| object_id(specifier, state.view.format)).ok_or_else(missing)?;
-    if has_readable(ask, state.clone(), id, Kind::Commit).await? { Ok(id) } else { Err(missing()) }
 }
 
 fn manual(reason: &str) -> ApiError {

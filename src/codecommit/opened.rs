@@ -108,10 +108,9 @@ where
     let state = ask.workshop.state(item).await?;
     let permit = ask.workshop.repositories.begin_compute().await.ok_or_else(ApiError::unavailable)?;
     let leaving = Leaving::default();
-    let has_left = leaving.0.clone();
+    let is_canceled = leaving.watch();
     let working = move || {
         let _permit = permit;
-        let is_canceled = || has_left.load(Ordering::Relaxed);
         let mut source = ViewSource::new(&state.view)?;
         let reader = Reader::new(&mut source, &is_canceled);
         work(&mut Opened { state: &state, reader })
@@ -121,7 +120,15 @@ where
 
 /// Set when the request is dropped.
 #[derive(Default)]
-struct Leaving(Arc<AtomicBool>);
+pub struct Leaving(Arc<AtomicBool>);
+
+impl Leaving {
+    /// Returns true from the drop of the request on.
+    pub fn watch(&self) -> impl Fn() -> bool + Send + 'static {
+        let has_left = self.0.clone();
+        move || has_left.load(Ordering::Relaxed)
+    }
+}
 
 impl Drop for Leaving {
     fn drop(&mut self) {
@@ -184,7 +191,12 @@ impl Opened<'_> {
 /// # Errors
 /// `InvalidPathException`: no repository can have the path.
 pub fn path_of(path: &str) -> gitferry_api::Result<RepoPath> {
-    RepoPath::to_read(path).map_err(|error| ApiError::new("InvalidPathException", 400, format!("{error}.")))
+    RepoPath::to_read(path).map_err(invalid_path)
+}
+
+/// The error of a path that no repository can have.
+pub fn invalid_path(error: InvalidPath) -> ApiError {
+    ApiError::new("InvalidPathException", 400, format!("{error}."))
 }
 
 /// Path in a request for which the root has no name; `None` for the root.

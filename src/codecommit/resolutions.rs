@@ -6,8 +6,9 @@ use gitferry_content::merge::resolve::{Replacement, Resolutions, Strategy};
 use gitferry_content::{Mode, RepoPath, lines};
 use serde::Deserialize;
 
-use crate::commits::{Bytes, FileMode, path_to_read};
+use crate::commits::{Bytes, FileMode};
 use crate::edits::{DeleteFileEntry, SetFileModeEntry};
+use crate::opened::path_of;
 
 /// Level and strategy of a request.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -85,10 +86,10 @@ impl ConflictResolution {
     /// # Errors
     /// A path is invalid, or a replacement has content that its type does not take, or lacks content.
     pub fn read(&self, keep_empty_folders: bool) -> Result<Resolutions> {
-        let modes = self.set_file_modes.iter().map(|set| Ok((path_to_read(&set.file_path)?, set.file_mode.into())));
+        let modes = self.set_file_modes.iter().map(|set| Ok((path_of(&set.file_path)?, set.file_mode.into())));
         Ok(Resolutions {
             replace: self.replace_contents.iter().map(ReplaceContentEntry::read).collect::<Result<_>>()?,
-            delete: self.delete_files.iter().map(|file| path_to_read(&file.file_path)).collect::<Result<_>>()?,
+            delete: self.delete_files.iter().map(|file| path_of(&file.file_path)).collect::<Result<_>>()?,
             modes: modes.collect::<Result<_>>()?,
             keep_empty_folders,
         })
@@ -110,6 +111,6 @@ impl ReplaceContentEntry {
             (ReplacementType::KeepSource, None) => Replacement::Keep(lines::Version::Source),
             (ReplacementType::KeepDestination, None) => Replacement::Keep(lines::Version::Destination),
         };
-        Ok((path_to_read(&self.file_path)?, replacement, self.file_mode.map(Into::into)))
+        Ok((path_of(&self.file_path)?, replacement, self.file_mode.map(Into::into)))
     }
 }

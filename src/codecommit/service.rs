@@ -86,7 +86,6 @@ fn is_known(of_operation: bool, code: &str) -> bool {
                 | "InternalFailure"
                 | "OperationNotAllowedException"
                 | "ServiceUnavailable"
-                | "ValidationError"
                 | "ValidationException"
         )
 }

@@ -8,7 +8,9 @@ use gitferry_api::Result;
 use serde_json::Value;
 
 use crate::operation::{Ask, perform};
-use crate::{branches, differences, edits, files, history, merge_options, merges, objects, repositories, tags, updates};
+use crate::{
+    branches, differences, edits, files, history, merge_options, merges, objects, repositories, tags, updates,
+};
 
 /// An operation that is served.
 pub struct Served {

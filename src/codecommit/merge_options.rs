@@ -1,4 +1,4 @@
-//! Facts about merges that nobody made yet.
+//! Facts about merges before they are made.
 
 use async_trait::async_trait;
 use gitferry_api::{ApiError, Result};

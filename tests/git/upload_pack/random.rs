@@ -179,6 +179,8 @@ const CLONES: [&[&str]; 9] = [
 ];
 
 fn compare(seed: u64) {
+    // Shown where a comparison fails that does not name it.
+    println!("seed {seed}");
     let mut random = Random(seed);
     let mut history = History::new(&mut random);
     let server = Server::start(history.view());

@@ -16,7 +16,7 @@ use crate::apis::{BOTO3, account, administrator, endpoint};
 /// Small pages and batches, and a template for the URL of clones.
 const SETTINGS: &str =
     "codecommit = { page_items = 2, batch_items = 3, clone_url_http = \"https://git.example/clone/{name}\" }\n";
-/// Branches that nobody pushes to.
+/// Branches that stay as they are.
 const POLICY: &str = "[[push_policies]]\nrepositories = [\"app\", \"closed\"]\n\
                       protect = [{ refs = [\"refs/heads/closed/*\"], forbid = [\"push\"] }]\n";
 

@@ -78,13 +78,13 @@ fn again_and_again_until_it_is_done() {
     let world = World::new();
     let repo = large(&world);
     let bytes = world.import(&repo, "app")["bytes"].as_u64().unwrap();
-    // Each attempt gets one part further and dies.
-    for _ in 0..4 {
+    // Each attempt gets at least one of four parts further and dies. A third one may find nothing left.
+    for _ in 0..2 {
         dies(&world, "copy-part", 1, &["replicate", LINK]);
         assert_old_or_new(&world, "app", None);
     }
     let copied = world.replicate()["bytes_copied"].as_u64().unwrap();
-    assert!(copied < bytes - 2 * PART, "{copied} of {bytes}");
+    assert!(copied < bytes - PART, "{copied} of {bytes}");
     world.assert_synced(&repo, "app");
     assert_no_orphans(&world, "app", TARGET);
 }
